@@ -17,13 +17,16 @@ const SEEDS: u64 = 100;
 const FIRST: [u64; 1] = [0];
 /// What must have happened in some seed of every scenario with a server that has a disk. The lowest seed of each kind of fault,
 /// of these and of all others, is run a second time.
-const KINDS: [&str; 18] = [
+const KINDS: [&str; 21] = [
     "clock: drifting",
     "clock: stepped",
     "disk: failing for a while",
     "disk: no space",
     "disk: pages at stake when power failed",
     "disk: sync slow",
+    "network: a connect was not answered",
+    "network: a connection was broken",
+    "network: bytes were held back",
     "network: connects lost",
     "network: one way cut",
     "network: partition",

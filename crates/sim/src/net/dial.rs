@@ -46,6 +46,7 @@ fn ask(net: &HostNet, host: HostId, port: u16) -> Answer {
     let now = net.net.executor.now();
     let mut state = net.net.state();
     let lost = state.is_cut(net.host, host, now) || state.is_cut(host, net.host, now) || state.is_deaf(host, now);
+    state.struck.connects_unanswered += u64::from(lost);
     if lost || state.presence(host) == Presence::Off {
         return Answer::Silence;
     }

@@ -60,6 +60,15 @@ struct State {
     deaf: Vec<(HostId, u64)>,
     /// Programs that have answered somebody who dialled them.
     answering: BTreeSet<HostId>,
+    struck: Struck,
+}
+
+/// How often what is wrong with the network struck somebody: a cut that nobody has anything to send across harms nobody.
+#[derive(Clone, Copy, Default)]
+struct Struck {
+    connections_broken: u64,
+    connects_unanswered: u64,
+    reads_held_back: u64,
 }
 
 /// What a host's machine answers.
@@ -151,6 +160,7 @@ impl Network {
             slow: Vec::new(),
             deaf: Vec::new(),
             answering: BTreeSet::new(),
+            struck: Struck::default(),
         };
         Self { executor: executor.clone(), trace: trace.clone(), state: Arc::new(Mutex::new(state)) }
     }
@@ -207,7 +217,22 @@ impl Network {
 
     /// Breaks every connection of `host`.
     pub(crate) fn reset(&self, host: HostId) {
-        self.each(host, Connection::reset);
+        let mut broken = 0;
+        self.each(host, |connection| {
+            broken += u64::from(!connection.broken);
+            connection.reset();
+        });
+        self.state().struck.connections_broken += broken;
+    }
+
+    /// How often each kind of trouble struck somebody.
+    pub(crate) fn struck(&self) -> [(&'static str, u64); 3] {
+        let Struck { connections_broken, connects_unanswered, reads_held_back } = self.state().struck;
+        [
+            ("network: a connection was broken", connections_broken),
+            ("network: a connect was not answered", connects_unanswered),
+            ("network: bytes were held back", reads_held_back),
+        ]
     }
 
     fn each(&self, host: HostId, mut change: impl FnMut(&mut Connection)) {

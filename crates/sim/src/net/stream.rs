@@ -44,7 +44,12 @@ impl AsyncRead for SimStream {
         }
         let pipe = &mut connection.pipes[1 - self.out];
         let arrival = pipe.segments.front().map(|segment| segment.arrival).or(pipe.end);
-        let open = !self.net.state().is_cut(pipe.from, pipe.to, now);
+        let open = {
+            let mut state = self.net.state();
+            let open = !state.is_cut(pipe.from, pipe.to, now);
+            state.struck.reads_held_back += u64::from(arrival.is_some() && !open);
+            open
+        };
         let Some(arrival) = arrival.filter(|_| open) else {
             pipe.reader = Some(context.waker().clone());
             return Poll::Pending;

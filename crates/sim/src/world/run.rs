@@ -470,6 +470,7 @@ impl Sim {
     fn outcome(&self, plan: FaultPlan, violations: Vec<Violation>) -> Outcome {
         self.trace_disks();
         self.hosts.iter().for_each(|host| self.count_disk(&host.disk.counts()));
+        self.network.struck().iter().for_each(|(what, count)| self.injected.add_many(what, *count));
         let Swarm { network, kill, power, pause, clock, disk, .. } = self.swarm;
         if [network, kill, power, pause, clock, disk].into_iter().all(|known| known) {
             self.reached.add(EVERY_FAMILY);
