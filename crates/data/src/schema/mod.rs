@@ -82,7 +82,6 @@ pub mod upcast;
 mod version;
 mod vocabulary;
 
-pub(crate) use vocabulary::percent_decoded;
 pub use address::{address, version_named, version_of};
 pub(crate) use candidate::Candidate;
 pub use compat::{
@@ -96,3 +95,4 @@ pub use registry::{
     SchemaRegistry, SchemaRow, SchemaSize, Schemas, UnknownType, Violation, Which,
 };
 pub use version::SchemaVersion;
+pub(crate) use vocabulary::percent_decoded;
