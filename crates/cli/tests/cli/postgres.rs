@@ -158,7 +158,7 @@ fn nodes_behind_a_proxy_that_pools_transactions_are_nodes_of_one_store() {
     let Some(bouncer) = Bouncer::before(&own.address()) else { return };
     let address = bouncer.address("postgres");
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-    let pooled = ["--store", &address, "--store.notifications", "false", "--store.connections", "3"];
+    let pooled = ["--store", &address, "--store.notifications=false", "--store.connections", "3"];
     let [one, other] = folders.each_ref().map(|folder| Node::start_in(folder.path(), &pooled));
     one.run(&["subscription", "create", "billing"]).ok();
     for n in 1..=10 {
