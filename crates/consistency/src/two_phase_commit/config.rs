@@ -23,7 +23,7 @@ pub struct Config {
     /// The coordinator's name in its store. Whoever opens the same name takes over, unless `takeover` says otherwise. Default `main`.
     pub name: Name,
     /// Where several processes coordinate under the name beside each other: after how long without a sign of life one is fenced by the others,
-    /// which end what it left. It gives five in that time. Where two differ, the longer one holds. 100 ms to 1 h. Default none: whoever
+    /// which end what it left. It gives five in that time. Where two differ, the longer one holds. 1 s to 1 h. Default none: whoever
     /// opens the name has it alone.
     pub takeover: Option<Duration>,
     /// How long participants may take to vote; then the transaction is aborted. Default 5 s.
@@ -69,7 +69,7 @@ impl Config {
     /// The longest of its spans.
     pub const MAX_SPAN: Duration = Duration::from_secs(24 * 3_600);
     /// What [`takeover`](Self::takeover) may be.
-    pub const TAKEOVER: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3_600);
+    pub const TAKEOVER: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3_600);
     /// The longest name, in bytes: it stands in a tag.
     pub const MAX_NAME_BYTES: usize = 64;
 

@@ -156,7 +156,10 @@ mod tests {
         time::Duration,
     };
 
-    use quorate_data::store::{Progress, sqlite};
+    use quorate_data::{
+        event::NewEvent,
+        store::{AppendBatch, ExpectedVersion, Progress, sqlite},
+    };
     use quorate_runtime::Env;
 
     use super::{Archives, BackupError, StoreCare, check_name};
@@ -175,10 +178,14 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
+    #[expect(clippy::disallowed_methods, reason = "whoever asks is taken away in the middle of it")]
     async fn work_whose_caller_went_away_keeps_its_place_until_it_ends() {
         let (folder, env) = (tempfile::tempdir().unwrap(), Env::real());
         let of = |name: &str| folder.path().join(name);
         let store = sqlite::open(&env, sqlite::Config::at(of("s.db"))).await.unwrap();
+        let event = NewEvent::new("1", "/test", "noted");
+        let batch = AppendBatch::to("notes".parse().unwrap(), ExpectedVersion::Any, vec![event]);
+        store.append(batch).await.unwrap();
         let archives = Archives::new(store.clone(), of("archives"));
         let care = StoreCare::new(store, archives, of("backups"), of("keys"));
         let quiet = || -> Progress { Arc::new(|_, _| {}) };

@@ -48,7 +48,7 @@ async fn a_node_comes_up_on_a_full_disk_and_has_queues_once_there_is_space() {
     // As a node without queues left it.
     let forgotten = older.store.transact(|tx| {
         Box::pin(async move {
-            for table in ["", "_numbers", "_message", "_state", "_known", "_schedule", "_answer"] {
+            for table in ["", "_numbers", "_message", "_state", "_known", "_schedule", "_answer", "_callback"] {
                 tx.room_execute(&format!("DROP TABLE quorate_queue{table}"), &[]).await?;
             }
             tx.room_execute("DELETE FROM quorate_room WHERE room = 'queue'", &[]).await

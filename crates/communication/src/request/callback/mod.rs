@@ -4,7 +4,7 @@
 //! looking. Nobody answers: the workshop rings again, later and later, and in the end puts a note where everybody sees it.
 //!
 //! *When not to use it*: where the caller can hold a connection ([`DurableRequest::wait`](super::DurableRequest::wait) costs nothing while nothing happens); for many who want to know (publish
-//! an event, and declare a [webhook](crate::event_bus::webhook)).
+//! an event, and declare a [webhook]).
 //!
 //! # What holds when things go wrong
 //! * **Nothing is told before it is so, and nothing is forgotten.** The address is written in the transaction that asks. Once the outcome is durable, one transaction notes that it is told and sends

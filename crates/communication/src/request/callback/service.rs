@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use quorate_data::store::{StoreError, TransactError};
+use quorate_foundations::time::Mono;
 use quorate_runtime::Env;
 
 use super::{Callbacks, PLACES, outcome};
@@ -17,6 +18,8 @@ const LOOK_AROUND: Duration = Duration::from_secs(2);
 const REST: Duration = Duration::from_secs(1);
 /// How long calls may go on when the process stops; what has not ended then is called again.
 const GRACE: Duration = Duration::from_secs(3);
+/// How often what is left of discarded outcomes is deleted.
+const SWEEP: Duration = Duration::from_secs(3_600);
 /// Requests that one look at a queue reads at once.
 const PAGE: u32 = 500;
 
@@ -26,8 +29,8 @@ struct Round {
     ends: Arc<Ends>,
     followed: BTreeMap<u64, (Queue, Followed)>,
     workers: Option<(Queue, Workers)>,
-    /// Whether what is left of discarded outcomes was deleted.
-    is_swept: bool,
+    /// When what is left of discarded outcomes was last deleted.
+    swept: Option<Mono>,
 }
 
 impl Callbacks {
@@ -39,7 +42,7 @@ impl Callbacks {
         let (stop, others) = (env.tasks().stop().clone(), self.queues.store().capabilities().several_writers);
         let (room, ends) = (self.room.clone(), Arc::<Ends>::default());
         let mut round =
-            Round { callbacks: self, ends: ends.clone(), followed: BTreeMap::new(), workers: None, is_swept: false };
+            Round { callbacks: self, ends: ends.clone(), followed: BTreeMap::new(), workers: None, swept: None };
         loop {
             // What is dropped in the middle of it is found by whoever looks next.
             let Some(turned) = stop.run_until_cancelled(round.turn()).await else { break };
@@ -68,10 +71,18 @@ impl Round {
     /// Tells of what is over, and sees to it that somebody hears of the rest.
     async fn turn(&mut self) -> Result<(), DurableError> {
         let store = self.callbacks.queues.store().clone();
-        if !self.is_swept && rows::are_told(&store).await? {
-            self.sweep().await?;
+        let is_told = rows::are_told(&store).await?;
+        let now = store.env().mono();
+        if self.swept.is_none_or(|last| now.saturating_since(last) >= SWEEP) {
+            if is_told {
+                self.sweep().await?;
+            }
+            self.swept = Some(now);
         }
-        self.is_swept = true;
+        // Before anything is told: there may be no room for that until somebody delivers.
+        if self.workers.is_some() || is_told {
+            self.work().await?;
+        }
         let Heard { seqs, missed } = self.ends.take();
         // Ordering: behind what was heard, so that what is asked from now on is followed by the next turn at the latest.
         let mut wanted = rows::queues(&store).await?;

@@ -214,6 +214,37 @@ async fn what_is_not_taken_is_parked_where_everybody_sees_it_and_told_when_it_is
 }
 
 #[tokio::test]
+async fn outcomes_are_delivered_although_there_is_no_room_for_the_next_one() {
+    let (world, receiver) = (World::new(), receiver(500).await);
+    let process = Process::first(&world).await;
+    let backoff = Backoff { first: Duration::ZERO, max: Duration::ZERO };
+    let queues = Queues::open(&process.store).await.unwrap();
+    let narrow = Config { backoff, max_attempts: 1_000, max_messages: 1, ..Config::default() };
+    queues.declare(&name(QUEUE), narrow).await.unwrap();
+    for id in ["1", "2"] {
+        process.ask(id, &url(&receiver)).await.unwrap();
+        process.answer(priced()).await;
+    }
+    process.run();
+    receiver.until(1).await;
+    let process = process.restart(&world).await;
+    receiver.answer(|_, _| Does::Answer(200));
+    process.run();
+    let real = Env::real();
+    let delivering = async {
+        while process.rows().await > 0 {
+            world.pass(seconds(31));
+            real.sleep(Duration::from_millis(20)).await;
+        }
+    };
+    real.timeout(PATIENCE, delivering).await.expect("the first makes room for the second");
+    let mut told: Vec<_> = receiver.got().iter().map(|got| got.event()["subject"].to_string()).collect();
+    told.sort_unstable();
+    told.dedup();
+    assert_eq!(told, ["\"1\"", "\"2\""]);
+}
+
+#[tokio::test]
 async fn an_outcome_that_nobody_was_told_of_is_remembered_longer_than_ids_are() {
     let (world, receiver) = (World::new(), receiver(200).await);
     let process = Process::of(world.with(Config { dedupe: seconds(60), ..Config::default() }).await).await;
