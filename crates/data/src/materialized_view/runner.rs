@@ -30,16 +30,7 @@ const IDLE: Duration = Duration::from_secs(1);
 /// How long to rest when the store fails.
 pub(super) const AFTER_FAILURE: Duration = Duration::from_millis(200);
 
-/// Events of a shard, from a part of the log, of which nothing was worked out yet.
-struct Raw {
-    events: Vec<Recorded>,
-    /// Where the part begins.
-    after: Position,
-    /// Everything up to here was looked at.
-    scanned: Position,
-}
-
-/// The same, ready to be applied.
+/// Events of a shard, from a part of the log.
 struct Page {
     /// What the rules care about of each event.
     items: Vec<Item>,
@@ -234,7 +225,6 @@ impl Runner {
             shard,
             events: VecDeque::new(),
             prepared: VecDeque::new(),
-            raw: None,
             spent: Arc::default(),
             unsettled: !build.live || build.mode == super::Mode::Inline,
             in_the_making: !build.live,
@@ -252,8 +242,6 @@ struct Stretch<'r> {
     events: VecDeque<Recorded>,
     /// What was worked out of each.
     prepared: VecDeque<Option<Prepared>>,
-    /// What was read behind those.
-    raw: Option<Raw>,
     /// Those of the last step. To let go of so many takes a while, and is done beside the next one.
     spent: Arc<Batch>,
     /// Whether the build still has to be given to readers, or to the appends, once it has caught up.
@@ -289,11 +277,7 @@ impl Stretch<'_> {
                     let end = *head.borrow_and_update();
                     if self.shard.scanned() < end {
                         idle = false;
-                        let raw = match self.raw.take() {
-                            Some(raw) => raw,
-                            None => self.read_page(self.shard.scanned()).await?,
-                        };
-                        let page = self.work(raw).await;
+                        let page = self.read_page(self.shard.scanned()).await?;
                         self.take(page);
                         continue;
                     }
@@ -352,8 +336,8 @@ impl Stretch<'_> {
         ReadLog { query: self.runner.code.query.clone(), after, limit }
     }
 
-    /// The shard's events of the page behind `after`.
-    async fn read_page(&self, after: Position) -> Result<Raw, End> {
+    /// The shard's events of the page behind `after`, with what can be worked out of them here: away from the writer.
+    async fn read_page(&self, after: Position) -> Result<Page, End> {
         let store = &self.runner.shared.store;
         let page = store.read_log(self.read(after)).await?;
         let looked_at = page.scanned.get().saturating_sub(after.get());
@@ -364,17 +348,12 @@ impl Stretch<'_> {
         }
         let (shard, shards) = (self.runner.shard, self.runner.shards);
         let code = &self.runner.code;
-        let events = page.events.into_iter().filter(|event| code.is_in(event, shard, shards)).collect();
-        Ok(Raw { events, after, scanned: page.scanned.max(after) })
-    }
-
-    /// A page with what can be worked out of its events here: away from the writer.
-    async fn work(&self, Raw { events, after, scanned }: Raw) -> Page {
-        let (env, code) = (self.runner.shared.store.env(), &self.runner.code);
+        let mine: Vec<Recorded> = page.events.into_iter().filter(|event| code.is_in(event, shard, shards)).collect();
         let item = |event: &Recorded| Item { position: event.position(), key: code.key(event).into() };
-        let items = events.iter().map(item).collect();
-        let batch = ahead::work(env, &self.runner.shared.ahead, code.projection.ahead(), events, ahead::TIME).await;
-        Page { items, batch, after, scanned }
+        let items = mine.iter().map(item).collect();
+        let batch =
+            ahead::work(store.env(), &self.runner.shared.ahead, code.projection.ahead(), mine, ahead::TIME).await;
+        Ok(Page { items, batch, after, scanned: page.scanned.max(after) })
     }
 
     /// Puts a page into the queue.
@@ -397,10 +376,11 @@ impl Stretch<'_> {
         prepared.into_iter().rev().for_each(|prepared| self.prepared.push_front(prepared));
     }
 
-    /// Carries out a step. Meanwhile what was read is worked on, and what comes behind that is read: each on a processor of its own,
-    /// where there are so many.
+    /// Carries out a step, and reads on meanwhile.
     async fn commit(&mut self, fates: Vec<Fate>, to: Position) -> Result<(), End> {
         let store = self.runner.shared.store.clone();
+        let after = self.shard.scanned();
+        let ahead = after < store.head() && self.shard.appetite() > 0 && !fates.is_empty();
         #[cfg(feature = "museum")]
         if store.env().planted("view-checkpoint-first") && fates.contains(&Fate::Apply) {
             return self.commit_in_halves(&fates, to).await;
@@ -413,24 +393,16 @@ impl Stretch<'_> {
             Box::pin(async move { step.run(tx).await })
         });
         let spent = std::mem::take(&mut self.spent);
-        let is_hungry = self.shard.appetite() > 0 && !fates.is_empty();
-        let raw = self.raw.take_if(|_| is_hungry);
-        let after = raw.as_ref().map_or(self.shard.scanned(), |raw| raw.scanned);
-        let reads_on = is_hungry && after < store.head();
-        let working = async {
+        let reading = async {
             // The writer has the step by now, and works on it meanwhile.
             drop(spent);
-            OptionFuture::from(raw.map(|raw| self.work(raw))).await
+            OptionFuture::from(ahead.then(|| self.read_page(after))).await
         };
-        let reading = OptionFuture::from(reads_on.then(|| self.read_page(after)));
-        let (stepped, read, page) = tokio::join!(stepping, reading, working);
+        let (stepped, page) = tokio::join!(stepping, reading);
         let took = Duration::from_nanos(advance.took.load(Ordering::Relaxed));
         self.stepped(stepped, batch, &fates, took).await?;
-        if let Some(page) = page {
+        if let Some(page) = page.transpose()? {
             self.take(page);
-        }
-        if let Some(raw) = read.transpose()? {
-            self.raw = Some(raw);
         }
         Ok(())
     }

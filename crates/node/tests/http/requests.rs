@@ -317,10 +317,13 @@ async fn a_program_that_embeds_the_node_answers_what_is_asked_over_http_and_asks
     drop(own);
     until(&node, "responders", 0).await;
     let mut responder = serve(&node, 1).await;
-    let asking = tokio::spawn(async move { prices.request(&"milk".to_owned(), Deadline::NEVER).await });
-    let (named, what) = asked(&mut responder).await;
-    assert_eq!(what["body"], "\"milk\"");
-    let said = node.send(post(format!("{TYPE}/requests/{named}/answer")).json("90")).await;
-    assert_eq!(said.json()["receipt"], "taken");
-    assert_eq!(asking.await.unwrap().unwrap(), 90);
+    let milk = "milk".to_owned();
+    let answering = async {
+        let (named, what) = asked(&mut responder).await;
+        assert_eq!(what["body"], "\"milk\"");
+        let said = node.send(post(format!("{TYPE}/requests/{named}/answer")).json("90")).await;
+        assert_eq!(said.json()["receipt"], "taken");
+    };
+    let (answer, ()) = tokio::join!(prices.request(&milk, Deadline::NEVER), answering);
+    assert_eq!(answer.unwrap(), 90);
 }
