@@ -223,10 +223,11 @@ async fn outcomes_are_delivered_although_there_is_no_room_for_the_next_one() {
     queues.declare(&name(QUEUE), narrow).await.unwrap();
     for id in ["1", "2"] {
         process.ask(id, &url(&receiver)).await.unwrap();
-        process.answer(priced()).await;
     }
+    process.answer(priced()).await;
     process.run();
     receiver.until(1).await;
+    process.answer(priced()).await;
     let process = process.restart(&world).await;
     receiver.answer(|_, _| Does::Answer(200));
     process.run();
