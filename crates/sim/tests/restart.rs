@@ -1,4 +1,5 @@
 //! Servers that are told to stop while a world goes on, as a new version does it to them.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::{
     sync::{Arc, Mutex},

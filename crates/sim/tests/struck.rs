@@ -1,4 +1,5 @@
 //! Faults of the network that struck somebody are told from those that nobody noticed.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::{collections::BTreeMap, time::Duration};
 
