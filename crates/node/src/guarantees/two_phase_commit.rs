@@ -119,7 +119,7 @@ pub(super) const ROWS: &[Guarantee] = &[
                 BESIDE,
                 "what_a_coordinator_that_stands_still_left_is_ended_by_another_and_it_decides_nothing_when_it_goes_on",
             ),
-            test(BESIDE, "coordinators_beside_each_other_decide_at_once_and_leave_each_others_transactions_alone"),
+            test(BESIDE, "coordinators_beside_each_other_decide_in_turns_and_leave_each_others_transactions_alone"),
         ],
     ),
     row(

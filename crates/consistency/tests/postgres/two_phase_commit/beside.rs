@@ -102,7 +102,7 @@ fn what_a_coordinator_that_stands_still_left_is_ended_by_another_and_it_decides_
 }
 
 #[test]
-fn coordinators_beside_each_other_decide_at_once_and_leave_each_others_transactions_alone() {
+fn coordinators_beside_each_other_decide_in_turns_and_leave_each_others_transactions_alone() {
     run(async {
         let Some(place) = place() else { return };
         let addresses = banks(&super::server::address().unwrap()).await;
